@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
+from newest import NEWEST
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,6 +17,7 @@ from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.model.tables import unfilled
 from nbanalyzer.generate.probe import sampling
+from nbanalyzer.generate.probe.situations import cases_of
 from nbanalyzer.generate.trace.depth import Depth
 
 GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 2, "vocab_size": 99}
@@ -89,3 +92,29 @@ def test_no_probe_is_looked_for_where_none_is_found(monkeypatch: pytest.MonkeyPa
     assert len(found) == sampling.HOPELESS
     assert len(observed([sampling.HOPELESS])) == 1
     assert len(found) == sampling.ATTEMPTS * 16  # one was found: there may be more
+
+
+SWIN: dict[str, Any] = {
+    "model_type": "swin", "architectures": ["SwinForImageClassification"], "image_size": 64, "patch_size": 4,
+    "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4,
+}  # fmt: skip
+SHIELD = {**NEWEST["shieldgemma2"], "architectures": ["ShieldGemma2ForImageClassification"]}
+
+
+@pytest.mark.parametrize("config", [SWIN, SHIELD], ids=lambda config: config["model_type"])
+def test_of_few_models_that_are_drawn_many_do_what_the_model_does(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window that no image is divided by makes others run, and so does a product that is taken for one of logits."""
+    drawn = itertools.count(1)
+    whole = sampling._Draws.observed
+
+    def counted(draws: Any, subject: Subject, situation: int) -> list[Any]:
+        if next(drawn) > 40:
+            pytest.fail("of forty, fewer than four are like the model")
+        return whole(draws, subject, situation)
+
+    monkeypatch.setattr(sampling._Draws, "observed", counted)
+    subject = Subject.of(config)
+    space = sampling.space_of(subject, Depth(), cases_of(subject, Depth(), has_encoder=False))
+    assert len([*itertools.islice(sampling.probes(space, 16, deepen=False), 4)]) == 4
