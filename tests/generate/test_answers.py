@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from nbanalyzer.generate.model.meta import Answers
 from nbanalyzer.generate.model.subject import Subject
 from nbanalyzer.generate.model.tables import unfilled
 from nbanalyzer.generate.probe import sampling
-from nbanalyzer.generate.probe.situations import cases_of
+from nbanalyzer.generate.probe.observation import observe, structure
+from nbanalyzer.generate.probe.situations import media_of
 from nbanalyzer.generate.trace.depth import Depth
 
 GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_head": 2, "n_layer": 2, "vocab_size": 99}
@@ -98,14 +100,10 @@ SWIN: dict[str, Any] = {
     "model_type": "swin", "architectures": ["SwinForImageClassification"], "image_size": 64, "patch_size": 4,
     "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4,
 }  # fmt: skip
-SHIELD = {**NEWEST["shieldgemma2"], "architectures": ["ShieldGemma2ForImageClassification"]}
 
 
-@pytest.mark.parametrize("config", [SWIN, SHIELD], ids=lambda config: config["model_type"])
-def test_of_few_models_that_are_drawn_many_do_what_the_model_does(
-    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A window that no image is divided by makes others run, and so does a product that is taken for one of logits."""
+def test_of_few_models_that_are_drawn_many_do_what_the_model_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Swin does something else with a window that does not divide its patches."""
     drawn = itertools.count(1)
     whole = sampling._Draws.observed
 
@@ -115,6 +113,13 @@ def test_of_few_models_that_are_drawn_many_do_what_the_model_does(
         return whole(draws, subject, situation)
 
     monkeypatch.setattr(sampling._Draws, "observed", counted)
-    subject = Subject.of(config)
-    space = sampling.space_of(subject, Depth(), cases_of(subject, Depth(), has_encoder=False))
+    space = sampling.space_of(Subject.of(SWIN), Depth())
     assert len([*itertools.islice(sampling.probes(space, 16, deepen=False), 4)]) == 4
+
+
+def test_fewer_logits_change_no_product_but_theirs() -> None:
+    """The last positions of several sequences are one matrix then; what a projector makes of an image never is."""
+    subject = Subject.of({**NEWEST["shieldgemma2"], "architectures": ["ShieldGemma2ForImageClassification"]})
+    media, taken = media_of(subject, random.Random(1), 2, 2)
+    runs = [observe(subject, Depth(), 2, (taken + 9,), 0, real=True, keep=keep, media=media)[0] for keep in ((), (3,))]
+    assert structure(runs[0]) == structure(runs[1])

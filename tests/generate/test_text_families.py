@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from nbanalyzer.generate.trace.depth import depth_of
 from nbanalyzer.generate.trace.layers import seen_alike, stacks
 from nbanalyzer.generate.trace.pricing import Amount, work
 from nbanalyzer.generate.trace.recorder import trace
-from nbanalyzer.generate.trace.scope import Operand, Operation
+from nbanalyzer.generate.trace.scope import Operand, Operation, Scope
 from nbanalyzer.generate.trace.stand_ins import recording
 from nbanalyzer.generate.trace.tensors import leaves
 
@@ -62,6 +63,28 @@ def test_what_a_layer_prepares_before_it_runs_is_the_layers() -> None:
         blank = [node for node in found.nodes if node.kernel.name in {"zeros", "zeros (2)"}]
         written.append(sum(found.costs[node].write_bytes for node in blank))
     assert written == [5 * state, 7 * state]  # two layers of three are recurrent
+
+
+def test_layers_that_a_first_pass_puts_in_place_are_traced_in_theirs_and_not_as_they_are_made() -> None:
+    """BigBird makes its attention anew before a short text: it drew weights, and took the addresses of what it freed."""
+    subject = Subject.of({
+        "model_type": "big_bird", "architectures": ["BigBirdForMaskedLM"], "hidden_size": 48, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "intermediate_size": 80, "vocab_size": 100, "block_size": 4, "num_random_blocks": 1,
+    })  # fmt: skip
+    model = subject.build()
+    step = next(subject.steps(model, 2, (9,)))
+    with recording(model):
+        root = trace(step)
+    assert "uniform_" not in {operation.name for operation in root.operations()}
+    attends = [path for path in paths(root) if path.endswith("attention.self")]
+    assert attends == [f".bert.encoder.layer.{number}.attention.self" for number in range(3)]
+
+
+def paths(scope: Scope, above: str = "") -> Iterator[str]:
+    for child in scope.children:
+        if isinstance(child, Scope):
+            yield f"{above}.{child.name}"
+            yield from paths(child, f"{above}.{child.name}")
 
 
 @pytest.mark.parametrize("field", ["q_lora_rank", "kv_lora_rank"])

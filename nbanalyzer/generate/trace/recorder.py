@@ -57,10 +57,10 @@ def seldom_collected() -> Iterator[None]:
 
 def trace(step: Step, logits: int = 0) -> Scope:
     """Run a step of a model and return what it did; `stand_ins.recording` must be open for the model."""
-    recorder = Recorder(step.model, step.cache)
+    recorder = _recorded(step, logits)
+    if step.cache is None and any(id(module) not in recorder.names for module in step.model.modules()):
+        recorder = _recorded(step, logits)  # before short texts BigBird puts other layers in place, once
     has_data = step.subject.device != "meta"
-    with recorder.open(), Operations(recorder, keeps=not has_data):
-        step.run(logits)
     step.places = recorder.places
     recorder.root.children += [operation for early in recorder.early.values() for operation in early]
     group_layers(recorder.root, "", dict(step.model.named_modules()))
@@ -73,19 +73,28 @@ def trace(step: Step, logits: int = 0) -> Scope:
     return recorder.root
 
 
+def _recorded(step: Step, logits: int) -> Recorder:
+    """Run a step, and return what has listened to it."""
+    recorder = Recorder(step.model, step.cache)
+    with recorder.open(), Operations(recorder, keeps=step.subject.device == "meta"):
+        step.run(logits)
+    return recorder
+
+
 class Recorder:
     """The tree being built, and whose memory is whose."""
 
     current: Recorder | None = None
 
     def __init__(self, model: torch.nn.Module, cache: object) -> None:
-        self.names = {id(module): name for name, module in model.named_modules()}
+        named = [*model.named_modules()]
+        self.names = {id(module): name for name, module in named}
         self.dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.bfloat16)
         self.root = Scope("", qualified_name(type(model)), model)
         self.stack = [self.root]
         self.paths = [""]
         self.early: dict[str, list[Operation]] = {}
-        self.alive: list[object] = []  # a freed address would be given out again
+        self.alive: list[object] = [*named]  # a freed address would be given out again
         self.owner: dict[int, str] = {}
         self.places: dict[int, str] = {}  # of a cache → the module that appended there
         self.silent = 0
