@@ -59,7 +59,8 @@ def trace(step: Step, logits: int = 0) -> Scope:
     """Run a step of a model and return what it did; `stand_ins.recording` must be open for the model."""
     recorder = _recorded(step, logits)
     if step.cache is None and any(id(module) not in recorder.names for module in step.model.modules()):
-        recorder = _recorded(step, logits)  # before short texts BigBird puts other layers in place, once
+        step.encoded = None  # before short texts BigBird puts other layers in place, once
+        recorder = _recorded(step, logits)
     has_data = step.subject.device != "meta"
     step.places = recorder.places
     recorder.root.children += [operation for early in recorder.early.values() for operation in early]
