@@ -370,8 +370,8 @@ def test_a_call_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 HEAVIER = {"save", "sweep", "request", "compare"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["memory", *(pytest.param(how, marks=pytest.mark.long) for how in ("lines", "http"))])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["memory", "lines", "http"])
 def test_a_thousand_calls_leave_nothing_behind(how: str) -> None:
     """Counted after the caches are filled: a call that left one object behind would leave a thousand.
 

@@ -307,6 +307,7 @@ def test_a_wrong_module_template_is_caught(
     assert found.module == module
 
 
+@pytest.mark.long
 def test_a_template_for_one_depth_is_compared_at_that_depth() -> None:
     """The first of two layers converts what the second is given: how many more there would be of each is not known."""
     sizes = {"hidden_size": 64, "num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 1, "vocab_size": 100}
