@@ -16,7 +16,9 @@ from wholes import MORE
 
 import nbanalyzer
 from nbanalyzer import populate
+from nbanalyzer.costs.count import count
 from nbanalyzer.errors import InputError
+from nbanalyzer.generate.check.comparison import comparisons
 from nbanalyzer.generate.check.media import in_run
 from nbanalyzer.generate.check.oracle import parameters
 from nbanalyzer.generate.model.hearing import unified_speech
@@ -259,3 +261,16 @@ def test_one_block_of_sound_and_several_are_heard_by_one_sequence_and_by_several
     monkeypatch.setattr(situations, "observe", observe)
     situations.base_runs(subject, Depth(), Cases(others=subject.reader.cases))
     assert heard == set(itertools.product((True, False), repeat=3))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["google/gemma-4-E2B-it", "google/gemma-4-E4B-it"])
+def test_sound_that_fills_its_blocks_is_not_copied_out_of_them(name: str) -> None:
+    """Gemma 4's blocks are 12 positions of 40 ms: 0.4825 s fill one, 0.9625 s two; 0.3 and 1 s do not."""
+    template = catalog.completed(catalog.shipped(name))
+    subject = Subject.of(dict(template.config))
+    lengths = ((2, 0.3), (2, 0.4825), (3, 0.9625), (2, 1), (1, 0.4825))
+    runs = {f"{of} x {long} s": {"batch_size": of, "seq_len": 60, "audio_seconds": long} for of, long in lengths}
+    model = subject.build("eager", "batched_mm")
+    for compared in comparisons(subject, model, runs, lambda run: count(template, **run)):
+        assert compared.totals[0] == compared.totals[1], compared.what

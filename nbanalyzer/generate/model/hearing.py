@@ -106,7 +106,8 @@ def gemma4_and_sound(config: Any) -> Reader | None:
         features = step.floats(step.batch_size, values["audio_frames"], own.subsampling_conv_channels[0])
         return {"input_features": features, "input_features_mask": seen}
 
-    found = beside(reader, Sound(variables, inputs, most=30, held=_BLOCKS, cases=("{audio_blocks} > 1",)))
+    cases = ("{audio_blocks} > 1", "{audio_blocks} == 1", "{audio_len_2} < {audio_filled}")
+    found = beside(reader, Sound(variables, inputs, most=30, held=_BLOCKS, cases=cases))
     reads = found.reads
     return found
 
