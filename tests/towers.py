@@ -6,6 +6,12 @@ from typing import Any
 
 from wholes import TEXT, TOWER
 
+SWIN: dict[str, Any] = {
+    "model_type": "swin", "architectures": ["SwinForImageClassification"], "image_size": 64, "patch_size": 4,
+    "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4,
+}  # fmt: skip
+"""Windows that divide its patches."""
+
 TIMM: dict[str, dict[str, Any]] = {
     "fast_vlm": {
         "model_type": "fast_vlm", "architectures": ["FastVlmForConditionalGeneration"], "image_token_index": 7,

@@ -11,6 +11,7 @@ import torch
 from newest import NEWEST
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+from towers import SWIN
 
 from nbanalyzer.generate.check import oracle
 from nbanalyzer.generate.hf import quiet
@@ -94,12 +95,6 @@ def test_no_probe_is_looked_for_where_none_is_found(monkeypatch: pytest.MonkeyPa
     assert len(found) == sampling.HOPELESS
     assert len(observed([sampling.HOPELESS])) == 1
     assert len(found) == sampling.ATTEMPTS * 16  # one was found: there may be more
-
-
-SWIN: dict[str, Any] = {
-    "model_type": "swin", "architectures": ["SwinForImageClassification"], "image_size": 64, "patch_size": 4,
-    "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4,
-}  # fmt: skip
 
 
 def test_of_few_models_that_are_drawn_many_do_what_the_model_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from prompts import PROMPTS
 from recordings import CODES, SOUNDS, VIDEOS
 from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
-from towers import STAGES, TIMM, TOWERS
+from towers import STAGES, SWIN, TIMM, TOWERS
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -309,10 +309,6 @@ def test_real_sizes_are_those_of_the_table(name: str) -> None:
 
 # ---- encoders of any shape
 
-SWIN = {
-    "model_type": "swin", "architectures": ["SwinForImageClassification"], "image_size": 64, "patch_size": 4,
-    "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4,
-}  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
     "resnet": {
         "model_type": "resnet", "architectures": ["ResNetForImageClassification"], "embedding_size": 16,
