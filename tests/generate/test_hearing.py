@@ -264,11 +264,13 @@ def test_one_block_of_sound_and_several_are_heard_by_one_sequence_and_by_several
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("width", [1024, 512])
 @pytest.mark.parametrize("name", ["google/gemma-4-E2B-it", "google/gemma-4-E4B-it"])
-def test_sound_that_fills_its_blocks_is_not_copied_out_of_them(name: str) -> None:
+def test_sound_that_fills_its_blocks_is_not_copied_out_of_them(name: str, width: int) -> None:
     """Gemma 4's blocks are 12 positions of 40 ms: 0.4825 s fill one, 0.9625 s two; 0.3 and 1 s do not."""
-    template = catalog.completed(catalog.shipped(name))
-    subject = Subject.of(dict(template.config))
+    config = dict(catalog.completed(catalog.shipped(name)).config)
+    config["audio_config"] = {**config["audio_config"], "hidden_size": width}
+    template, subject = catalog.for_config(config), Subject.of(config)
     lengths = ((2, 0.3), (2, 0.4825), (3, 0.9625), (2, 1), (1, 0.4825))
     runs = {f"{of} x {long} s": {"batch_size": of, "seq_len": 60, "audio_seconds": long} for of, long in lengths}
     model = subject.build("eager", "batched_mm")
