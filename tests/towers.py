@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
+import pytest
 from wholes import TEXT, TOWER
 
 SWIN: dict[str, Any] = {
@@ -54,6 +56,8 @@ TIMM: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Of those of timm, which is not installed everywhere."""
+
+WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 VQ: dict[str, Any] = {
     "embed_dim": 8, "latent_channels": 16, "base_channels": 32, "channel_multiplier": [1, 2, 2], "num_res_blocks": 1,

@@ -359,7 +359,8 @@ class Answers:
 def runs_of(subject: Subject) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Return the runs that are compared, in two halves.
 
-    The first are of three images or some sound for two prompts, and of a step after them; the second of one sequence.
+    The first are of three images or some sound, or both, for two prompts, and of a step after them; the second of one
+    sequence.
     """
     reader = subject.reader
     assert reader is not None
@@ -368,6 +369,8 @@ def runs_of(subject: Subject) -> tuple[dict[str, dict[str, Any]], dict[str, dict
         read = {"audio_seconds": 7}
     elif not reader.reads.each:
         read = {"images": 3} | ({} if "height" in reader.reads.sizes else {"image_size": "300x500"})
+    if reader.reads.audio_positions:
+        read |= {"audio_seconds": 7}
     taken = positions_of(reader.reads, subject.params, in_run(subject, read), 2)
     several: dict[str, dict[str, Any]] = {"first": {"batch_size": 2, "seq_len": taken + 11, **read}}
     if subject.kind != "masked":

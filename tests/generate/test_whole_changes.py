@@ -50,7 +50,7 @@ def with_layers(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
-    """Return a prompt with images or sound, and the step after it; and a prompt of text, where there may be one."""
+    """Return a prompt with images, sound or both, and the step after it; and one of text, where there may be one."""
     assert subject.reader is not None
     reads = subject.reader.reads
     read: dict[str, Any] = dict(needed(subject))
@@ -58,6 +58,8 @@ def runs_of(subject: Subject, size: str) -> dict[str, dict[str, Any]]:
         read = {"audio_seconds": 5}
     elif not reads.each:
         read = {"images": 3} | ({} if "height" in reads.sizes else {"image_size": size})
+    if reads.audio_positions:
+        read["audio_seconds"] = 5
     length = 9 + positions_of(reads, subject.params, in_run(subject, read), 2)
     found = {"first": {"batch_size": 2, "seq_len": length, **read}}
     if subject.kind != "masked":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from prompts import PROMPTS
 from recordings import CODES, SOUNDS, VIDEOS
 from tilings import TILINGS
 from torch.utils.flop_counter import FlopCounterMode
-from towers import STAGES, SWIN, TIMM, TOWERS
+from towers import STAGES, SWIN, TIMM, TOWERS, WITHOUT_TIMM
 from wholes import LLAVA, MORE, SMALL, TOWER
 
 import nbanalyzer
@@ -54,7 +53,6 @@ IN_PROMPT += (
     "phi4_multimodal",
     "t5gemma2",
 )  # their text model is not a part of its own
-WITHOUT_TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
 
 
 def marked(names: tuple[str, ...], quick: tuple[str, ...] = QUICK, seldom: Any = pytest.mark.slow) -> list[Any]:

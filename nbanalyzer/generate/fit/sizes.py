@@ -58,21 +58,23 @@ class Sizes:
     Attributes:
         observations: of the model itself first, then of probes.
         cases: thresholds of a step's lengths.
+        numbers: whether in a whole that reads images or sound, what no field explains is a number, which holds at its
+            own config alone: that is looked at by `tools.whole_validity`.
 
     """
 
     observations: Sequence[Observation]
     cases: Cases = PLAIN
+    numbers: bool = True
 
     def __post_init__(self) -> None:
         values = [observation.values for observation in self.observations]
         self.real = [index for index, observation in enumerate(self.observations) if observation.real]
         atoms = [*atoms_of(values, derived(values, self.observations[0].shares, self.cases))]
         self.fitter = Fitter(atoms)
-        # In a whole that reads images or sound, what no field explains is a number, see `tools.whole_validity`.
-        whole = self.observations[0].subject.reader is not None
+        self.whole = self.observations[0].subject.reader is not None
         varying = [atom for atom in atoms if len({atom.values[index] for index in self.real}) > 1]
-        self.own = Fitter(varying, chosen=1) if whole else None  # of a few runs only
+        self.own = Fitter(varying, chosen=1) if self.whole and self.numbers else None  # of a few runs only
 
     def summed(self, costs: Mapping[int, list[Work]], part: Callable[[Work], tuple[Amount, ...]]) -> Formula:
         """Return the sum of an operation's amounts of one sort as a formula."""

@@ -159,7 +159,8 @@ def probes(space: Space, count: int, *, deepen: bool, seed: int = 1) -> Iterator
         other = space.subject.with_fields(draws.fields(attempt))
         observations: list[Observation] = []
         with suppress(NBAnalyzerError):  # the config's own rules refuse it
-            observations = draws.observed(other, situation=found + attempt // LONGEST_SITUATION)
+            # Of three situations one reads no images: what others do is not learnt from it, however often it is.
+            observations = draws.observed(other, situation=found + attempt // LONGEST_SITUATION * 3)
         if observations:
             found += 1
             yield observations
@@ -185,6 +186,7 @@ class _Draws:
             if hint.matches(last(name)) and re.search(hint.other, last(other))
         ]
         self.chunks = [name for name in self.base if last(name) in chunks]
+        self.parts = len(set(map(_part, self.base)))  # with three of them, of a text, images, and sound, few differ
         first_steps = [run for run in space.usual if run.values["cache_len"] == 0]
         self.structures = {space.cases.situation(run.values): structure(run) for run in first_steps}
         self.goes_on = len(first_steps) < len(space.usual)  # otherwise a first step is all there is
@@ -200,7 +202,7 @@ class _Draws:
         }
         # Some rules of configs are of the one sort, some of the other, and some sizes need none.
         if divisors := (None, _ANYTHING, _PARTS)[attempt % 3]:
-            _keep_ratios(change, base, chance, divisors)
+            _keep_ratios(change, base, chance, divisors, across=self.parts < 3 or attempt % 2 == 0)
         for pair, factors in self.space.free.items():
             if "=" in pair:
                 factor = chance.choice([1, *factors])
@@ -219,7 +221,7 @@ class _Draws:
 
         Nothing if it is not like the model itself, or if its sizes do not divide, so that some follow no rule.
         Of four situations, two have one sequence instead of several; two have whole chunks, the others fewer tokens
-        than a convolution sees.
+        than a convolution sees. Of images and sound, four after each other read the same.
         """
         chance = self.chance
         several, whole_chunks = situation % 2 == 0, situation % 4 > 1
@@ -245,7 +247,7 @@ class _Draws:
             lengths = (chance.randint(2, widest - 1), chance.randint(2, 40), 1)
         media, taken = NOTHING, 0
         if self.reader is not None and (not self.reader.optional or situation % 3):  # of three, one reads no images
-            media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch, parts=chance.randrange(3))
+            media, taken = media_of(subject, chance, chance.choice((1, 1, 2, 3)), batch, parts=situation // 4)
         lengths, read = with_room(subject, whole(taken, chunk * whole_chunks), lengths, read)
         first = lengths[0] if self.goes_on else chance.randint(1, lengths[0])
         logits = (first, chance.randint(1, lengths[1]), 1)
@@ -272,12 +274,22 @@ _WINDOWS = (0, 0, 1, 1, 2, 4)
 _ANYTHING, _PARTS = re.compile(""), re.compile(r"heads?$|groups?$")
 
 
+def _part(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
 def _keep_ratios(
-    change: dict[str, Any], base: Mapping[str, int], chance: random.Random, divisors: re.Pattern[str]
+    change: dict[str, Any],
+    base: Mapping[str, int],
+    chance: random.Random,
+    divisors: re.Pattern[str],
+    *,
+    across: bool,
 ) -> None:
     """Change values until what divided another still does, small ones first: heads a hidden size, groups heads.
 
-    Of all, many sizes become equal. So only these `divisors` are looked at.
+    Of all, many sizes become equal. So only these `divisors` are looked at; and those of each part of a config by
+    itself, unless `across` all of them.
     """
     names = sorted(
         (name for name in change if base[name] <= 1024 or "hidden" in name or "embd" in name),
@@ -288,6 +300,7 @@ def _keep_ratios(
             other
             for other in names[:place]
             if base[name] % base[other] == 0 and base[other] > 1 and divisors.search(other)
+            if across or _part(name) == _part(other)
             if base[name] > base[other] or (_PARTS.search(name) and _PARTS.search(other))
         ]
         for _ in range(20):

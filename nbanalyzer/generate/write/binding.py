@@ -137,7 +137,7 @@ class Binder:
         if not any(observation.kept for observation in self.sizes.observations):
             return constant(0)
         if len(sizes) < len(self.sizes.observations):
-            if self.sizes.own is None:
+            if not self.sizes.whole:
                 raise Unfitted("what the cache keeps", ())
             sizes = dict.fromkeys(range(len(self.sizes.observations)), 0) | sizes  # of images, where there are some
         return self.sizes.fit(sizes, "what the cache keeps")

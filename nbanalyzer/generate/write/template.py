@@ -216,17 +216,18 @@ def _assembled(
     drawn = probes(space, 2 * count, deepen=deepen)
     observations = [*space.usual]
     gap: Gap | None = None
-    for _ in range(2):  # the second time only for what the first left open
+    for numbers in (False, True):  # the second time only for what the first left open
         for number, observed in enumerate(islice(drawn, count), 1):
             observations += observed
             tell(f"probing other sizes, {number} of {count}", 0.4 + 0.3 * number / count)
         try:
             with part_of(0.7, 0.9):
-                assembly = Assembly(observations, cases=space.cases, **what)
+                # What few probes met says nothing: before it becomes a number, more are asked.
+                assembly = Assembly(observations, cases=space.cases, numbers=numbers, **what)
                 return assembly, assembly.kernels(), by_layer(assembly)
         except Gap as problem:
             gap = problem
-            if gap.final:
+            if gap.final and space.subject.reader is None:
                 break
     assert gap is not None
     raise gap
