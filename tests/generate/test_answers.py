@@ -112,6 +112,14 @@ def test_of_few_models_that_are_drawn_many_do_what_the_model_does(monkeypatch: p
     assert len([*itertools.islice(sampling.probes(space, 16, deepen=False), 4)]) == 4
 
 
+def test_no_more_experts_are_drawn_than_are_chosen() -> None:
+    """A list says that there are four of each layer: six are four, and no formula of six gives what is run."""
+    trial = sampling._Trial(Subject.of(NEWEST["dots3_note"]), Depth(), 0)
+    field = "vision_config.num_experts_per_tok"
+    assert trial.distinct(field, [4, 6, 10], 2) == [4]
+    assert trial.distinct("vision_config.moe_intermediate_size", [80, 120], 40) == [80, 120]
+
+
 def test_fewer_logits_change_no_product_but_theirs() -> None:
     """The last positions of several sequences are one matrix then; what a projector makes of an image never is."""
     subject = Subject.of({**NEWEST["shieldgemma2"], "architectures": ["ShieldGemma2ForImageClassification"]})

@@ -31,6 +31,7 @@ __all__ = ["Space", "probes", "sizes_seen", "space_of", "varied"]
 SHORTER = 4
 """The factor by which there may be fewer tokens where a model's code loops over them."""
 
+MOST_CHOSEN = 8  # of several, by a config: more are a size of their own
 ATTEMPTS = 30  # for each probe that is wanted
 HOPELESS = 240  # attempts; a model of which none runs by then, as no two of its sizes go together, has no probes
 LONGEST_SITUATION = 40  # attempts; after them the next situation is tried, for this model may not come into that one
@@ -58,7 +59,7 @@ def varied(subject: Subject, depth: Depth, encoder_len: int) -> dict[str, list[i
                 continue
             if seen != trial.usual_sizes:  # one is seen to work; the others of the same kind will
                 alike = (other for other in others if other % value == 0 or value % size == other % size == 0)
-                free[name] = sorted({value, *alike})
+                free[name] = trial.distinct(name, sorted({value, *alike}), size)
             break
         else:
             refused[name] = size
@@ -95,6 +96,18 @@ class _Trial:
         except NBAnalyzerError:
             return None
         return sizes_seen(run) if structure(run) == self.usual else None
+
+    def distinct(self, name: str, values: Sequence[int], size: int) -> list[int]:
+        """Return the values of a field but those, of a few, that do what a smaller one does.
+
+        Of experts, no more are chosen than there are, and of how many a list may say.
+        """
+        found: dict[int, object] = {}
+        for value in values:
+            seen = self.sizes({name: value}) if size <= MOST_CHOSEN else None
+            if seen is None or seen not in found.values():
+                found[value] = seen
+        return [*found]
 
 
 def sizes_seen(run: Observation) -> object:
@@ -159,7 +172,7 @@ def probes(space: Space, count: int, *, deepen: bool, seed: int = 1) -> Iterator
         other = space.subject.with_fields(draws.fields(attempt))
         observations: list[Observation] = []
         with suppress(NBAnalyzerError):  # the config's own rules refuse it
-            # Of three situations one reads no images: what others do is not learnt from it, however often it is.
+            # After many attempts it is another situation, which reads images if this one did.
             observations = draws.observed(other, situation=found + attempt // LONGEST_SITUATION * 3)
         if observations:
             found += 1
