@@ -107,7 +107,8 @@ def gemma4_and_sound(config: Any) -> Reader | None:
         return {"input_features": features, "input_features_mask": seen}
 
     cases = ("{audio_blocks} > 1", "{audio_blocks} == 1", "{audio_len_2} < {audio_filled}")
-    # A last position that is filled up altogether: alone in a block, at its end, or before it.
+    # A last position that is filled up altogether: alone in a block, at its end, or before it. Each is 640 samples,
+    # four spectra, and what is left over is too short for another spectrum of 320.
     size = own.attention_chunk_size
     special = tuple(640 * seen + 160 for seen in (size // 2, size - 1, size, 2 * size - 1, 3 * size - 2))
     found = beside(reader, Sound(variables, inputs, most=30, held=_BLOCKS, cases=cases, special=special))
